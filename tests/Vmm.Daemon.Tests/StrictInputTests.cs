@@ -38,7 +38,7 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/replica"] =
             """
             {"to":"https://nowhere.invalid:8443","disks":["disk0"],"intervalSeconds":30,"keep":{"allSeconds":9,"hourly":2,"daily":1},
-            "bytesPerSecond":1048576,"quiesceSeconds":9}
+            "bytesPerSecond":1048576,"quiesceSeconds":59}
             """,
         ["POST /api/v1/vms/{name}/replica/pause"] = """{"reason":"a","seconds":9}""",
         ["POST /api/v1/vms/{name}/snapshot"] =

@@ -78,7 +78,8 @@ internal static class ReplicaCommands
         };
         Option<string?> rate = new("--rate") { Description = "Most bytes to send in a second, e.g. 50MiB", HelpName = "size" };
         Option<bool> quiesce = new("--quiesce") { Description = "Each cut freezes the guest's file systems for a moment, by its agent" };
-        replica.Add("enable", "Replicate a VM to a recovery site, or change how", [name, to, disks, interval, keep, hourly, daily, rate, quiesce],
+        replica.Add("enable", "Replicate a VM to a recovery site, or change how",
+            [name, to, disks, interval, keep, hourly, daily, rate, quiesce],
             async (session, parsed, cancellation) =>
             {
                 ReplicaWish wish = new(

@@ -18,7 +18,8 @@ internal static class ReplicaEndpoints
         {
             ReplicaWish wish = await BodyAsync(context, RequestJson.Default.ReplicaWish).ConfigureAwait(false);
             await JsonAsync(
-                context, replicas.EnableAsync(Name(context), wish, context.RequestAborted), RestJson.Default.ReplicaInfo).ConfigureAwait(false);
+                context, replicas.EnableAsync(Name(context), wish, context.RequestAborted), RestJson.Default.ReplicaInfo)
+                .ConfigureAwait(false);
         }).For(Role.Admin);
         api.MapGet("/vms/{name}/replica", context =>
             Json(context, replicas.Get(Name(context)).Info, RestJson.Default.ReplicaInfo)).For(Role.Viewer);

@@ -181,7 +181,8 @@ public sealed class ReplicaOperationsTests : IAsyncLifetime
         await _all.EnableAsync();
         await _all.SyncAsync();
         JobInfo backup = await _all.Daemon.Client.BackupAsync("web1", new BackupRequest(_all.In("points"), BytesPerSecond: 1), s_none);
-        await DaemonFixture.UntilAsync(() => Directory.Exists(_all.In("points")) && Directory.GetDirectories(_all.In("points"), ".part-*").Length > 0);
+        string points = _all.In("points");
+        await DaemonFixture.UntilAsync(() => Directory.Exists(points) && Directory.GetDirectories(points, ".part-*").Length > 0);
         JobInfo job = await _all.JobAsync("sync");
         Assert.Equal("vm-busy", job.Error?.Code);
         Assert.Contains("a backup goes on", (await _all.InfoAsync()).LastError!, StringComparison.Ordinal);

@@ -43,7 +43,8 @@ public sealed class SendRulesTests
         Guid[] ids = [Guid.Empty, s_a, s_b, s_c, s_other];
         for (int i = 0; i < 20_000; i++)
         {
-            SealedPoint[] spool = [.. Enumerable.Range(0, random.Next(4)).Select(n => Point(Id(20 + n), n == 0 ? ids[random.Next(5)] : Id(19 + n)))];
+            SealedPoint[] spool = [.. Enumerable.Range(0, random.Next(4))
+                .Select(n => Point(Id(20 + n), n == 0 ? ids[random.Next(5)] : Id(19 + n)))];
             Guid there = random.Next(3) == 0 && spool.Length > 0 ? spool[random.Next(spool.Length)].Id : ids[random.Next(5)];
             SendPlan plan = SendPlan.Next(spool, ids[random.Next(5)], there, random.Next(5) == 0 ? "asked" : null);
             Assert.True(plan.Step switch
@@ -82,7 +83,8 @@ public sealed class SendRulesTests
     {
         ReplicaGenerations over = Fence.Over(new ReplicaGenerations("own", "one", "two"), new ReplicaGenerations("there"));
         Assert.Equal(new ReplicaGenerations("own", "there", "one", "two"), over);
-        Assert.Null(Fence.Of(over, new ReplicaSiteInfo("vm", ReplicaSiteState.Receiving, new ReplicaGenerations("there"), "", [], null, 0)));
+        Assert.Null(Fence.Of(
+            over, new ReplicaSiteInfo("vm", ReplicaSiteState.Receiving, new ReplicaGenerations("there"), "", [], null, 0)));
     }
 
     /// <summary>A person's pause and a fence are left by their own ends only.</summary>
@@ -169,8 +171,8 @@ public sealed class SendRulesTests
     public void Settings_are_kept_and_what_cannot_be_read_is_none()
     {
         ReplicaSettings settings = new(
-            "https://b:1", ["disk0"], 30, new ReplicaKeep(), 5, 10, new ReplicaGenerations("x"), "p", DateTimeOffset.UnixEpoch, "why", "ask",
-            new ReplicaSuspension("ann", "night", DateTimeOffset.UnixEpoch));
+            "https://b:1", ["disk0"], 30, new ReplicaKeep(), 5, 10, new ReplicaGenerations("x"), "p", DateTimeOffset.UnixEpoch, "why",
+            "ask", new ReplicaSuspension("ann", "night", DateTimeOffset.UnixEpoch));
         ReplicaSettings read = ReplicaSettings.Parse(settings.ToText())!;
         Assert.Equal(settings with { Disks = null }, read with { Disks = null });
         Assert.Equal(settings.Disks, read.Disks);

@@ -40,7 +40,7 @@ internal sealed class PeerTrees(string vm, IReplicaPeer peer)
             }
             catch (BlockException cause) when (cause.Kind == BlockErrorKind.Damaged)
             {
-                throw new PeerException("peer-lies", $"the hashes of {disk.Name} have another root than the site told: {cause.Message}", cause);
+                throw new PeerException("peer-lies", $"hashes of {disk.Name} have another root than the site told: {cause.Message}", cause);
             }
         }
     }

@@ -1,8 +1,8 @@
 namespace Vmm.Daemon.Replicas.Sending;
 
 /// <summary>
-/// How old the newest point at the other site is, was at worst in the last hour, and will be if all goes on so. It hears of points when they
-/// are acknowledged, and of bytes when they are sent. Memory is bounded: an hour of minutes. For one thread at a time.
+/// How old the newest point at the other site is, was at worst in the last hour, and will be if all goes on so. It hears of points when
+/// they are acknowledged, and of bytes when they are sent. Memory is bounded: an hour of minutes. For one thread at a time.
 /// </summary>
 /// <param name="time">The clock.</param>
 internal sealed class PointClock(TimeProvider time)

@@ -112,7 +112,7 @@ internal sealed class ReplicaCutter(ReplicaLedger ledger, VmCuts cuts, IChangeSo
         string? waits = settings.Resync is not null && !ledger.HasTrees
                 ? $"hashes of the recovery site are needed first ({settings.Resync})"
             : spool.Points.Count >= MostPoints || spool.Bytes >= MostBytes
-                ? $"{spool.Points.Count} points of {spool.Bytes >> 20} MiB wait to be sent, as much as may: what is written goes into the next"
+                ? $"{spool.Points.Count} points of {spool.Bytes >> 20} MiB wait, as much as may: what is written goes into the next"
             : null;
         if (waits is not null)
         {
@@ -157,7 +157,8 @@ internal sealed class ReplicaCutter(ReplicaLedger ledger, VmCuts cuts, IChangeSo
 
         if (whole.Length > 0)
         {
-            Status.Say("replica-full-copy", $"all of a disk is sent: {string.Join("; ", whole)}{(point.Parent == Guid.Empty ? $" ({why})" : "")}");
+            string first = point.Parent == Guid.Empty ? $" ({why})" : "";
+            Status.Say("replica-full-copy", $"all of a disk is sent: {string.Join("; ", whole)}{first}");
         }
     }
 

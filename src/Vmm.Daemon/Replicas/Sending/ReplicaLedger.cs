@@ -50,7 +50,7 @@ internal sealed class ReplicaLedger(string id, string name, ReplicaSettings sett
     /// <summary>Wakes who sends.</summary>
     internal Signal Send { get; } = new();
 
-    /// <summary>A resync has fetched the other site's hashes, and its cut is to be made. Changed by who holds <see cref="Cutting"/>.</summary>
+    /// <summary>A resync has fetched the other site's hashes; its cut is to be made. Changed by who holds <see cref="Cutting"/>.</summary>
     internal bool HasTrees { get; set; }
 
     /// <summary>Bytes of deltas that wait; 0 while the spool cannot be opened.</summary>

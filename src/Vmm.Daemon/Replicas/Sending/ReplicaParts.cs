@@ -6,7 +6,7 @@ namespace Vmm.Daemon.Replicas.Sending;
 
 /// <summary>What the replication of every VM of this host uses.</summary>
 /// <param name="Table">Keeps settings.</param>
-/// <param name="Connect">Finds a recovery site; nothing is sent yet. Throws an <see cref="ApiException"/> for an address that is none.</param>
+/// <param name="Connect">Finds a recovery site; nothing is sent yet. An address that is none is an <see cref="ApiException"/>.</param>
 /// <param name="FolderOf">The folder of a VM's spool and hashes, by its name.</param>
 /// <param name="Variables">The firmware's variables of a VM, by its id; null when it has none.</param>
 /// <param name="Events">Who listens hears of what happens.</param>

@@ -24,6 +24,7 @@ internal sealed class ReplicaSendLoop(ReplicaLedger ledger, VmCuts cuts)
 
     private IReplicaPeer? _peer;
     private bool _isPaired;
+    private IReadOnlyList<ReplicaDisk> _offered = [];
     private Guid _refused;
 
     private ReplicaStatus Status => ledger.Status;
@@ -138,8 +139,7 @@ internal sealed class ReplicaSendLoop(ReplicaLedger ledger, VmCuts cuts)
             site?.Generations.Current, ledger.Settings.Generations.Current, StringComparison.OrdinalIgnoreCase);
         if (site is null || (!isPaired && Fence.Of(ledger.Settings.Generations, site) is null))
         {
-            site = await peer.PairAsync(await OfferAsync().ConfigureAwait(false), cancellation).ConfigureAwait(false);
-            Volatile.Write(ref _isPaired, true);
+            site = await PairAsync(peer, cancellation).ConfigureAwait(false);
         }
 
         Fenced = Fence.Of(ledger.Settings.Generations, site);
@@ -154,9 +154,16 @@ internal sealed class ReplicaSendLoop(ReplicaLedger ledger, VmCuts cuts)
         return site;
     }
 
-    private async Task<ReplicaOffer> OfferAsync() => new(
-        ledger.Id, ledger.Name, ledger.Parts.Source, ledger.Settings.Generations,
-        await cuts.DisksAsync(ledger.Settings.Disks).ConfigureAwait(false), ledger.Settings.Keep);
+    private async Task<ReplicaSiteInfo> PairAsync(IReplicaPeer peer, CancellationToken cancellation)
+    {
+        ReplicaSettings settings = ledger.Settings;
+        IReadOnlyList<ReplicaDisk> disks = await cuts.DisksAsync(settings.Disks).ConfigureAwait(false);
+        ReplicaOffer offer = new(ledger.Id, ledger.Name, ledger.Parts.Source, settings.Generations, disks, settings.Keep);
+        ReplicaSiteInfo site = await peer.PairAsync(offer, cancellation).ConfigureAwait(false);
+        _offered = disks;
+        Volatile.Write(ref _isPaired, true);
+        return site;
+    }
 
     private void Acknowledge(IEnumerable<SpooledPoint> points)
     {
@@ -189,9 +196,16 @@ internal sealed class ReplicaSendLoop(ReplicaLedger ledger, VmCuts cuts)
 
     private async Task<bool> SendAsync(IReplicaPeer peer, SpooledPoint point, CancellationToken cancellation)
     {
+        // The site hears of a disk before its first point has it.
+        if (point.Point.Disks.Any(disk => !_offered.Any(known => string.Equals(known.Name, disk.Name, StringComparison.Ordinal))))
+        {
+            _ = await PairAsync(peer, cancellation).ConfigureAwait(false);
+        }
+
         try
         {
-            ReplicaSiteInfo? site = await _sender.SendAsync(peer, point, ledger.Settings.BytesPerSecond, cancellation).ConfigureAwait(false);
+            ReplicaSiteInfo? site = await _sender.SendAsync(peer, point, ledger.Settings.BytesPerSecond, cancellation)
+                .ConfigureAwait(false);
             return site is not null;
         }
         catch (PeerException refusal)

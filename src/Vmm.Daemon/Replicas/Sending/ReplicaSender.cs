@@ -146,6 +146,13 @@ internal sealed class ReplicaSender(string vm, SemaphoreSlim slots, TimeProvider
 
             if (site?.Intake is not { } intake || !string.Equals(intake.Id, id, StringComparison.OrdinalIgnoreCase))
             {
+                // It may have been put there between its look at the newest point and that at what comes.
+                site = await peer.FindAsync(vm, cancellation).ConfigureAwait(false);
+                if (site is not null && Has(site, id))
+                {
+                    return site;
+                }
+
                 throw new PeerException(ReplicaProblem.Refused, $"{vm}: the recovery site has dropped point {id}");
             }
 

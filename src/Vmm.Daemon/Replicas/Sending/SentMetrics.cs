@@ -15,10 +15,12 @@ internal static class SentMetrics
             (info, _) => info.PendingBytes),
         ("vmm_replication_spool_bytes", "gauge", "Bytes of deltas that wait to be sent", (info, _) => info.SpoolBytes),
         ("vmm_replication_spool_points", "gauge", "Points that wait to be sent", (_, points) => points),
-        ("vmm_replication_sent_bytes_per_second", "gauge", "What was sent in a second, in the last minute", (info, _) => info.BytesPerSecond),
+        ("vmm_replication_sent_bytes_per_second", "gauge", "What was sent in a second, in the last minute",
+            (info, _) => info.BytesPerSecond),
         ("vmm_replication_points_sent_total", "counter", "Points that the recovery site has acknowledged since vmmd started",
             (info, _) => info.PointsSent),
-        ("vmm_replication_suspended", "gauge", "1 while somebody or something holds replication", (info, _) => info.Suspension is null ? 0 : 1),
+        ("vmm_replication_suspended", "gauge", "1 while somebody or something holds replication",
+            (info, _) => info.Suspension is null ? 0 : 1),
     ];
 
     /// <summary>Writes them.</summary>
@@ -31,7 +33,8 @@ internal static class SentMetrics
             {
                 string word = state.ToString();
                 text.Sample(
-                    "vmm_replication_state", info.State == state ? 1 : 0, ("vm", info.Vm), ("state", char.ToLowerInvariant(word[0]) + word[1..]));
+                    "vmm_replication_state", info.State == state ? 1 : 0, ("vm", info.Vm),
+                    ("state", char.ToLowerInvariant(word[0]) + word[1..]));
             }
         }
 

@@ -12,8 +12,8 @@ using Vmm.Storage.Replicas;
 namespace Vmm.Daemon.Replicas.Sending;
 
 /// <summary>
-/// Cuts of a VM's disks for a replica, all at one instant. One that runs goes on in overlays meanwhile (<see cref="VmInstants"/>); the disks
-/// of one that is off are locked, and are cut once until it starts again.
+/// Cuts of a VM's disks for a replica, all at one instant. One that runs goes on in overlays meanwhile (<see cref="VmInstants"/>); the
+/// disks of one that is off are locked, and are cut once until it starts again.
 /// </summary>
 /// <param name="vm">The VM.</param>
 /// <param name="snapshots">Knows its disks.</param>
@@ -68,7 +68,8 @@ internal sealed class VmCuts(VmSupervisor vm, VmSnapshots snapshots, VmInstants 
     internal async Task<SpooledPoint?> CutAsync(CutOrder order, CancellationToken cancellation)
     {
         using IDisposable held = instants.TryHold()
-            ?? throw new ApiException(409, "vm-busy", "the disks are being read", $"{vm.Name}: a backup goes on: the next cut comes after it");
+            ?? throw new ApiException(
+                409, "vm-busy", "the disks are being read", $"{vm.Name}: a backup goes on: the next cut comes after it");
         VmDiskCopies.ThrowIfCopying(vm);
         IWorker? worker = vm.RequireWorkerForDevices();
         long runs = Interlocked.Read(ref _runs);

@@ -149,7 +149,8 @@ internal sealed class VmReplication : IAsyncDisposable
             }
             catch (BlockException cause)
             {
-                throw new ApiException(500, "cut-failed", "the hashes here cannot be read", $"{_ledger.Name}: {cause.Message}", inner: cause);
+                throw new ApiException(
+                    500, "cut-failed", "the hashes here cannot be read", $"{_ledger.Name}: {cause.Message}", inner: cause);
             }
             finally
             {
