@@ -8,8 +8,7 @@ public static class ReplicaRequests
     /// <summary>Replicates a VM, or changes how.</summary>
     public static Task<ReplicaInfo> ReplicateAsync(
         this VmmClient client, string name, ReplicaWish wish, CancellationToken cancellation) => client.AskAsync(
-        HttpMethod.Put, Path(name), JsonSerializer.Serialize(wish, RestJson.Default.ReplicaWish), RestJson.Default.ReplicaInfo,
-        cancellation);
+        HttpMethod.Put, Path(name), JsonSerializer.Serialize(wish, RestJson.Default.ReplicaWish), RestJson.Default.ReplicaInfo, cancellation);
 
     /// <summary>How the replication of a VM goes.</summary>
     public static Task<ReplicaInfo> ReplicaAsync(this VmmClient client, string name, CancellationToken cancellation) =>
@@ -36,6 +35,10 @@ public static class ReplicaRequests
     /// <param name="cancellation">Ends the waiting.</param>
     public static Task<JobInfo> ReplicaJobAsync(this VmmClient client, string name, string what, CancellationToken cancellation) =>
         client.AskAsync(HttpMethod.Post, $"{Path(name)}/{what}", null, RestJson.Default.JobInfo, cancellation);
+
+    /// <summary>All replicas of a host, of both directions.</summary>
+    public static Task<ReplicaList> ReplicasAsync(this VmmClient client, CancellationToken cancellation) =>
+        client.AskAsync(HttpMethod.Get, "replicas", null, RestJson.Default.ReplicaList, cancellation);
 
     private static string Path(string name) => VmmClient.Vm(name) + "/replica";
 }

@@ -178,7 +178,7 @@ internal sealed class VmChangeLogs(VmSupervisor vm, VmDevices devices, StorageFo
         {
             lock (_gate)
             {
-                foreach ((string name, DiskSpec disk) in disks.Where(each => Disks.Contains(each.Name)))
+                foreach ((string name, DiskSpec disk) in disks.Where(each => Disks.Contains(each.Name, StringComparer.Ordinal)))
                 {
                     ChangeLogFile file = OpenOrMake(name, disk);
                     Begin(file, name, disk);

@@ -73,7 +73,7 @@ public static class CutMaker
         finally
         {
             chains.ForEach(chain => chain.Dispose());
-            if (!isMade && part != spool.FolderPath && Directory.Exists(part))
+            if (!isMade && !string.Equals(part, spool.FolderPath, StringComparison.Ordinal) && Directory.Exists(part))
             {
                 Directory.Delete(part, recursive: true);
             }

@@ -11,7 +11,10 @@ namespace Vmm.Storage.Replicas;
 /// above it knows, and the content of every point that stays is the same.
 /// </summary>
 /// <param name="replica">The replica.</param>
+// Its semaphore is not disposed: it has no handle as long as nobody asks for one.
+#pragma warning disable CA1001
 internal sealed class PointMerger(ReplicaFolder replica)
+#pragma warning restore CA1001
 {
     private readonly SemaphoreSlim _gate = new(1, 1);
     private readonly Lock _lock = new();

@@ -55,6 +55,7 @@ internal sealed class RecoverySite : IAsyncDisposable
         string raw = Path.Combine(Daemon.Folder, $"read-{Guid.NewGuid():N}.raw");
         using Process qemu = Process.Start(new ProcessStartInfo("qemu-img", ["convert", "-U", "-f", "qcow2", "-O", "raw", image, raw])
         {
+            UseShellExecute = false,
             RedirectStandardError = true,
         })!;
         string problem = qemu.StandardError.ReadToEnd();

@@ -31,7 +31,7 @@ public sealed class DiskSnapshotTests : IDisposable
         using VirtioBlk raw = Add(table, "disk0", "raw.img", DiskFormat.Raw), image = Add(table, "disk1", "image.qcow2", DiskFormat.Qcow2);
         Assert.Throws<BlockException>(() => RawFileBackend.Open(In("raw.img"), new RawFileOptions { ReadOnly = true }));
         DiskOverlay one = Overlay("disk0", "raw.img", DiskFormat.Raw), two = Overlay("disk1", "image.qcow2", DiskFormat.Qcow2);
-        DiskSnapshot.Take("vm", table, [one, two], null, null);
+        DiskSnapshot.Take("vm", table, [one, two], false, null, null);
         DiskSpec[] disks = [.. table.All.Select(device => device.DiskSpec!)];
         Assert.Equal([In("disk0.top"), In("disk1.top")], disks.Select(disk => disk.Path));
         Assert.Equal([[new BackingSpec(In("raw.img"), DiskFormat.Raw)], [new BackingSpec(In("image.qcow2"), DiskFormat.Qcow2)]],
@@ -64,7 +64,7 @@ public sealed class DiskSnapshotTests : IDisposable
         }
 
         two = two with { Device = why switch { "missing" => "disk7", "twice" => "disk0", _ => "disk1" } };
-        Assert.ThrowsAny<Exception>(() => DiskSnapshot.Take("vm", table, [one, two], null, null));
+        Assert.ThrowsAny<Exception>(() => DiskSnapshot.Take("vm", table, [one, two], false, null, null));
         Assert.Equal([In("raw.img"), In("image.qcow2")], table.All.Select(device => device.DiskSpec!.Path));
         Assert.Equal([false, why == "busy"], table.All.Select(device => device.IsCopied));
         Assert.Throws<BlockException>(() => RawFileBackend.Open(In("raw.img"), new RawFileOptions { ReadOnly = true }));
@@ -75,7 +75,7 @@ public sealed class DiskSnapshotTests : IDisposable
 
         table.All[1].IsCopied = false;
         File.Delete(In("disk0.top"));
-        DiskSnapshot.Take("vm", table, [Overlay("disk0", "raw.img", DiskFormat.Raw)], null, null); // and again
+        DiskSnapshot.Take("vm", table, [Overlay("disk0", "raw.img", DiskFormat.Raw)], false, null, null); // and again
         Assert.Equal(In("disk0.top"), table.All[0].DiskSpec!.Path);
     }
 

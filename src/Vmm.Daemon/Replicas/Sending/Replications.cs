@@ -11,7 +11,10 @@ namespace Vmm.Daemon.Replicas.Sending;
 /// <param name="vms">The VMs.</param>
 /// <param name="parts">What all use.</param>
 /// <param name="changes">Makes what tells the writes of a VM.</param>
+// Its semaphore is not disposed: it has no handle as long as nobody asks for one.
+#pragma warning disable CA1001
 internal sealed class Replications(VmManager vms, ReplicaParts parts, Func<ManagedVm, IChangeSource> changes) : IHostedService
+#pragma warning restore CA1001
 {
     private readonly ConcurrentDictionary<string, VmReplication> _all = new(StringComparer.Ordinal);
     private readonly SemaphoreSlim _changing = new(1, 1);
