@@ -222,7 +222,7 @@ public sealed class ReplicaSpool
                 using DeltaReader delta = DeltaReader.Open(points[^1].PathOf(disk.Name));
                 if (!ReplicaTrees.IsAt(TreeOf(disk.Name), delta.Header.Point))
                 {
-                    TreeFile.Advance(TreeOf(disk.Name), delta);
+                    TreeFile.Advance(TreeOf(disk.Name), delta, AtStep);
                     AtStep?.Invoke();
                 }
             }

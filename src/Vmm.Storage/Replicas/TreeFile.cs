@@ -78,7 +78,7 @@ public sealed class TreeFile : IDisposable
     public void Dispose() => _file.Dispose();
 
     /// <inheritdoc cref="Advance(string, string)"/>
-    internal static void Advance(string path, DeltaReader delta)
+    internal static void Advance(string path, DeltaReader delta, Action? atStep = null)
     {
         if (delta.Header.IsFull)
         {
@@ -96,7 +96,7 @@ public sealed class TreeFile : IDisposable
         using TreeFile tree = Open(path, writable: true);
         if (tree.Pending != Guid.Empty || tree.Point != delta.Header.Point)
         {
-            tree.Take(delta);
+            tree.Take(delta, atStep);
         }
     }
 
@@ -222,7 +222,7 @@ public sealed class TreeFile : IDisposable
         }
     }
 
-    private void Take(DeltaReader delta)
+    private void Take(DeltaReader delta, Action? atStep)
     {
         DeltaHeader header = delta.Header;
         string? problem = Pending != Guid.Empty && Pending != header.Point ? $"it is being brought to point {Pending}"
@@ -235,18 +235,19 @@ public sealed class TreeFile : IDisposable
         }
 
         Store(_header with { DiskBytes = header.DiskBytes, Pending = header.Point });
-        Sync();
+        atStep?.Invoke();
         Array.Resize(ref _nodes, TreeFormat.NodesOf(header.DiskBytes) * DeltaFormat.HashBytes);
         TreeUpdate update = new(this, header.DiskBytes, writes: true);
         DeltaCursor cursor = delta.Begin();
         while (cursor.MoveNext())
         {
             update.Set(cursor.Current.Extent, cursor.Current.Leaf.Span);
+            atStep?.Invoke();
         }
 
         _ = update.Finish();
+        atStep?.Invoke();
         End(delta.Seal.Root);
-        Sync();
     }
 
     private void Store(TreeHeader header)
