@@ -27,6 +27,7 @@ internal static class Targets
             ["qcow2"] = Qcow2Target.Run,
             ["moves"] = MovesTarget.Run,
             ["backup"] = BackupTarget.Run,
+            ["replica"] = ReplicaTarget.Run,
         };
 
     // Made by the first input: what is instrumented may not run before the fuzzer is there.

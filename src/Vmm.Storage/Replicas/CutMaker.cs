@@ -63,8 +63,9 @@ public static class CutMaker
 
             progress.Advance(0); // the last moment to give up
             spool.AtStep?.Invoke();
+            SpooledPoint made = spool.Complete(number, part, point);
             isMade = true;
-            return spool.Complete(number, part, point);
+            return made;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -89,7 +89,7 @@ public sealed class TreeFile : IDisposable
                 builder.Set(all.Current.Extent, all.Current.Leaf.Span);
             }
 
-            builder.Complete(delta.Seal.Root);
+            builder.Complete(Convert.ToHexString(delta.Seal.Root));
             return;
         }
 
@@ -125,7 +125,8 @@ public sealed class TreeFile : IDisposable
         byte[] own = TreeFormat.RootOf(DiskBytes, _nodes);
         if (!own.AsSpan().SequenceEqual(root))
         {
-            throw ReplicaError.Damaged(FilePath, $"its hashes have the root {Convert.ToHexStringLower(own)}, and not that of point {Pending}");
+            throw ReplicaError.Damaged(
+                FilePath, $"its hashes have the root {Convert.ToHexStringLower(own)}, and not that of point {Pending}");
         }
 
         Sync();
@@ -141,7 +142,8 @@ public sealed class TreeFile : IDisposable
         if (Pending == Guid.Empty && (hash.ContainsAnyExcept((byte)0)
             ? !TreeFormat.HashOf(page, scratch).AsSpan().SequenceEqual(hash) : page.ContainsAnyExcept((byte)0)))
         {
-            throw ReplicaError.Damaged(FilePath, $"the hashes from extent {(ulong)node * TreeFormat.LeavesOfNode} on are not what they were");
+            throw ReplicaError.Damaged(
+                FilePath, $"the hashes from extent {(ulong)node * TreeFormat.LeavesOfNode} on are not what they were");
         }
     }
 

@@ -77,7 +77,8 @@ public sealed class KeepPolicyTests
 
     private static bool IsWanted(ArrangedPoint point, List<ArrangedPoint> points, KeepRules rules, DateTimeOffset now) =>
         point == points[^1] || now - point.Point.Time <= rules.All
-            || IsNewestOf(point, points, TimeSpan.FromHours(1), rules.Hourly) || IsNewestOf(point, points, TimeSpan.FromDays(1), rules.Daily);
+            || IsNewestOf(point, points, TimeSpan.FromHours(1), rules.Hourly)
+            || IsNewestOf(point, points, TimeSpan.FromDays(1), rules.Daily);
 
     private static bool IsNewestOf(ArrangedPoint point, List<ArrangedPoint> points, TimeSpan length, int count)
     {

@@ -1,10 +1,14 @@
+using Vmm.Fuzz;
 using Vmm.Storage.Backup;
 using Vmm.Storage.Replicas;
 using Vmm.Storage.Tests.Qcow2Tools;
+using Vmm.Testing;
 
 namespace Vmm.Storage.Tests.Replicas;
 
-/// <summary>What a peer sends that is not what it should be, and hosts without space: refused by name, and the newest point stays.</summary>
+/// <summary>
+/// What a peer sends that is not what it should be, and hosts without space: refused by name, and the newest point stays.
+/// </summary>
 [Collection(Scratch.Alone)]
 public sealed class ReplicaRefusalTests
 {
@@ -57,7 +61,8 @@ public sealed class ReplicaRefusalTests
         Guid newest = rig.Replica.Newest!.Point.Id;
         Refused(rig, Offer(strange, second.Point with { Parent = newest }), strange, "it is of another point");
         Refused(rig, Offer(late, third.Point with { Parent = newest }), late, "which is not the newest here");
-        Refused(rig, second.Point with { Disks = [disk with { Seal = third.Point.Disks[0].Seal }] }, delta, "not the file that was offered");
+        SealedDisk another = disk with { Seal = third.Point.Disks[0].Seal };
+        Refused(rig, second.Point with { Disks = [another] }, delta, "not the file that was offered");
         Refused(rig, second.Point with { Disks = [disk with { Root = disk.Seal }] }, delta, "not the file that was offered");
         Refused(rig, second.Point with { Disks = [disk with { Bytes = disk.Bytes + 512 }] }, delta, "not the file that was offered");
         Refused(rig, second.Point with { Disks = [disk with { Why = "so" }] }, delta, "as one that has not");
@@ -96,7 +101,8 @@ public sealed class ReplicaRefusalTests
         Assert.Null(rig.Replica.BeginIntake(second.Point));
         Assert.Empty(Directory.GetDirectories(rig.ReplicaPath));
         Assert.Equal(BlockErrorKind.InUse, Assert.Throws<BlockException>(() => ReplicaFolder.Open(rig.ReplicaPath)).Kind);
-        Assert.Equal(BlockErrorKind.InUse, Assert.Throws<BlockException>(() => ReplicaFolder.Create(rig.ReplicaPath, ReplicaRig.Owner)).Kind);
+        Assert.Equal(
+            BlockErrorKind.InUse, Assert.Throws<BlockException>(() => ReplicaFolder.Create(rig.ReplicaPath, ReplicaRig.Owner)).Kind);
         rig.Replica.Delete();
         Assert.False(Directory.Exists(rig.ReplicaPath));
     }
@@ -163,7 +169,8 @@ public sealed class ReplicaRefusalTests
             try
             {
                 ReplicaIntake intake = replica.BeginIntake(second.Point)!;
-                _ = intake.TryAppend("disk0", intake.Arrived[0], File.ReadAllBytes(second.PathOf("disk0")).AsSpan((int)intake.Arrived[0]), out _);
+                int arrived = (int)intake.Arrived[0];
+                _ = intake.TryAppend("disk0", (ulong)arrived, File.ReadAllBytes(second.PathOf("disk0")).AsSpan(arrived), out _);
                 _ = intake.Seal();
             }
             catch (BlockException e) when (e.Status == DiskStatus.NoSpace)
@@ -193,6 +200,25 @@ public sealed class ReplicaRefusalTests
 
         Assert.InRange(merges, 1, 90);
         Assert.Equal(second.Point.Id, Assert.Single(replica.Points).Point.Id);
+    }
+
+    [Fact]
+    [Trait("Kind", "fuzz")]
+    public void The_target_of_the_fuzzer_finds_nothing_in_random_bytes()
+    {
+        int inputs = HostileImages.Number("VMM_FUZZ_ITERATIONS") ?? 300;
+        byte[][] seeds = [.. Directory.GetFiles(Path.Combine(Tree.Root, "tests/fuzz/seeds/replica")).Order().Select(File.ReadAllBytes)];
+        Assert.Equal(5, seeds.Length);
+        for (int seed = 0; seed < inputs; seed++)
+        {
+            Random random = new(seed);
+            byte[] input = new byte[random.Next(300)];
+            random.NextBytes(input);
+            ReplicaTarget.Run(input);
+            byte[] mutated = (byte[])seeds[seed % seeds.Length].Clone();
+            mutated[random.Next(1, mutated.Length)] ^= (byte)(1 << random.Next(8));
+            ReplicaTarget.Run(mutated);
+        }
     }
 
     private static ReplicaRig One()

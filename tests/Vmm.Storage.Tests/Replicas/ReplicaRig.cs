@@ -21,6 +21,7 @@ internal sealed class ReplicaRig : IDisposable
             Disks[$"disk{i}"] = new byte[sizes[i]];
         }
 
+        ReplicaPath = _scratch["replica"];
         Spool = ReplicaSpool.Open(SpoolPath, TreesPath);
         Replica = ReplicaFolder.Create(ReplicaPath, Owner);
     }
@@ -43,7 +44,7 @@ internal sealed class ReplicaRig : IDisposable
 
     internal string TreesPath => _scratch["trees"];
 
-    internal string ReplicaPath => _scratch["replica"];
+    internal string ReplicaPath { get; private set; }
 
     internal string this[string name] => _scratch[name];
 
@@ -141,6 +142,13 @@ internal sealed class ReplicaRig : IDisposable
     {
         Replica.Dispose();
         Replica = ReplicaFolder.Open(ReplicaPath);
+    }
+
+    /// <summary>Another replica is sent to.</summary>
+    internal void UseReplica(string path)
+    {
+        ReplicaPath = path;
+        ReopenReplica();
     }
 
     internal void ReopenSpool() => Spool = ReplicaSpool.Open(SpoolPath, TreesPath);

@@ -32,7 +32,8 @@ public sealed class TreeFileTests
             for (int i = random.Next(40); i > 0; i--)
             {
                 ulong extent = (ulong)random.NextInt64((long)DeltaFormat.ExtentsOf(bytes));
-                changes[extent] = !isFull && random.Next(3) == 0 ? DeltaFormat.ZeroLeaf : SHA256.HashData(BitConverter.GetBytes(random.Next()));
+                changes[extent] = !isFull && random.Next(3) == 0 ? DeltaFormat.ZeroLeaf
+                    : SHA256.HashData(BitConverter.GetBytes(random.Next()));
             }
 
             if (isFull)
@@ -78,9 +79,11 @@ public sealed class TreeFileTests
         TreeFile.Advance(path, first); // it is there
         DeltaHeader next = header with { Point = Guid.NewGuid(), Parent = header.Point, ParentRoot = root };
         Write(other, next with { Parent = Guid.NewGuid() }, [], root);
-        Assert.Contains("does not stand on that", Assert.Throws<BlockException>(() => TreeFile.Advance(path, other)).Message, StringComparison.Ordinal);
+        BlockException refused = Assert.Throws<BlockException>(() => TreeFile.Advance(path, other));
+        Assert.Contains("does not stand on that", refused.Message, StringComparison.Ordinal);
         Write(lying, next, new() { [2] = SHA256.HashData([1]) }, root);
-        Assert.Contains("and not that of point", Assert.Throws<BlockException>(() => TreeFile.Advance(path, lying)).Message, StringComparison.Ordinal);
+        refused = Assert.Throws<BlockException>(() => TreeFile.Advance(path, lying));
+        Assert.Contains("and not that of point", refused.Message, StringComparison.Ordinal);
         using TreeFile pending = TreeFile.Open(path);
         Assert.Equal(next.Point, pending.Pending);
         Assert.Throws<BlockException>(() => pending.ReadLeaves(0, new byte[32]));
