@@ -3,10 +3,10 @@ using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
 const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
-    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [usernet] [memory] [numa] [swapstore] [pager] [save]   "
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [usernet] [memory] [numa] [swapstore] [pager] [replica] [save]   "
     + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
 string[] known =
-    ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "usernet", "memory", "numa", "swapstore", "pager", "save"];
+    ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "usernet", "memory", "numa", "swapstore", "pager", "replica", "save"];
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -39,7 +39,8 @@ if (before is not null && (parts.Length == 0 || parts.Except(["start", "block", 
     return 2;
 }
 
-bool storageOnly = parts.Length > 0 && !parts.Except(["disks", "swapstore", "pager"], StringComparer.Ordinal).Any(); // no machine
+string[] storage = ["disks", "swapstore", "pager", "replica"]; // these need no machine
+bool storageOnly = parts.Length > 0 && !parts.Except(storage, StringComparer.Ordinal).Any();
 if (!peerOnly && !storageOnly && !File.Exists(vmmctl))
 {
     Console.Error.WriteLine($"perf: {vmmctl} is missing; 'make publish' builds it, or set VMMCTL, or use --peer-only");
@@ -48,7 +49,7 @@ if (!peerOnly && !storageOnly && !File.Exists(vmmctl))
 
 if (!storageOnly && !File.Exists("/dev/kvm"))
 {
-    Console.Error.WriteLine("perf: this host has no /dev/kvm: only 'perf/run disks swapstore pager' has something to compare");
+    Console.Error.WriteLine("perf: this host has no /dev/kvm: only 'perf/run disks swapstore pager replica' has something to compare");
     return 2;
 }
 
@@ -130,6 +131,11 @@ try
         {
             new SwapStoreBench(bench, BlockBench.Memory).Run(report, "in memory");
         }
+    }
+
+    if (Wanted("replica"))
+    {
+        new ReplicaBench(bench, Path.Combine(root, "perf/results")).Run(report);
     }
 
     if (Wanted("exits"))

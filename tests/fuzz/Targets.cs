@@ -28,6 +28,7 @@ internal static class Targets
             ["moves"] = MovesTarget.Run,
             ["backup"] = BackupTarget.Run,
             ["changes"] = ChangesTarget.Run,
+            ["replica"] = ReplicaTarget.Run,
         };
 
     // Made by the first input: what is instrumented may not run before the fuzzer is there.

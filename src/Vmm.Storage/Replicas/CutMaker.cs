@@ -43,19 +43,7 @@ public static class CutMaker
 
             progress.Begin(chains.Zip(disks).Aggregate(0ul, (sum, each) => sum + ToRead(each.First, each.Second)));
             BackupPace pace = new(wish.BytesPerSecond, progress);
-            SealedPoint point = new()
-            {
-                Id = wish.Point,
-                Parent = wish.Parent,
-                Owner = wish.Owner,
-                Generation = wish.Generation,
-                Time = wish.Time,
-                Quiesced = wish.Quiesced,
-                IsLast = wish.IsLast,
-                Spec = wish.Spec,
-                Variables = wish.Variables,
-                Disks = [.. disks.Select((disk, i) => Store(disk, chains[i], spool, part, wish, pace))],
-            };
+            SealedPoint point = PointOf(wish, [.. disks.Select((disk, i) => Store(disk, chains[i], spool, part, wish, pace))]);
             if (RecordFile.ProblemOf(point) is { } problem)
             {
                 throw ReplicaError.Damaged(part, problem);
@@ -63,8 +51,9 @@ public static class CutMaker
 
             progress.Advance(0); // the last moment to give up
             spool.AtStep?.Invoke();
+            SpooledPoint made = spool.Complete(number, part, point);
             isMade = true;
-            return spool.Complete(number, part, point);
+            return made;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -79,6 +68,20 @@ public static class CutMaker
             }
         }
     }
+
+    private static SealedPoint PointOf(CutWish wish, IReadOnlyList<SealedDisk> disks) => new()
+    {
+        Id = wish.Point,
+        Parent = wish.Parent,
+        Owner = wish.Owner,
+        Generation = wish.Generation,
+        Time = wish.Time,
+        Quiesced = wish.Quiesced,
+        IsLast = wish.IsLast,
+        Spec = wish.Spec,
+        Variables = wish.Variables,
+        Disks = disks,
+    };
 
     private static ulong ToRead(ImageChain chain, CutDisk disk) => disk.Changed.IsAll ? chain.Size
         : disk.Changed.Ranges.Aggregate(0ul, (sum, range) => sum + (range.Count * DeltaFormat.ExtentBytes));

@@ -8,7 +8,8 @@ public static class KeepPolicy
 
     /// <summary>
     /// Tells which points go. Hours and days are those of UTC, counted back from the one of the newest point. When the rules want more
-    /// than may stay, points that only the first rule wants are thinned evenly: the newest one of each of some equal parts of its time stays.
+    /// than may stay, points that only the first rule wants are thinned evenly: the newest one of each of some equal parts of its time
+    /// stays.
     /// </summary>
     /// <param name="points">The points, the oldest first.</param>
     /// <param name="rules">The rules.</param>

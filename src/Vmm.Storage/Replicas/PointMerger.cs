@@ -54,13 +54,24 @@ internal sealed class PointMerger(ReplicaFolder replica)
         }
 
         MergeRecord record = RecordFile.Read(RecordPath, ReplicaJson.Default.MergeRecord);
-        if (record.Merges.Count > ReplicaFolder.MostPoints || record.Merges.Any(each => each is null || each.From < 1 || each.Into <= each.From)
+        if (record.Merges.Count > ReplicaFolder.MostPoints
+            || record.Merges.Any(each => each is null || each.From < 1 || each.Into <= each.From)
             || record.Merges.SelectMany(each => new[] { each.From, each.Into }).Distinct().Count() != 2 * record.Merges.Count)
         {
             throw ReplicaError.Damaged(RecordPath, "its merges cannot be");
         }
 
         _merges = [.. record.Merges];
+    }
+
+    /// <summary>Refuses merges that no replica with these points has.</summary>
+    /// <exception cref="BlockException">The next point of one that goes is another one than the record says.</exception>
+    internal void Check(IReadOnlyList<ArrangedPoint> points)
+    {
+        if (_merges.Find(merge => points.FirstOrDefault(point => point.Number > merge.From)?.Number != merge.Into) is { } wrong)
+        {
+            throw ReplicaError.Damaged(RecordPath, $"point {wrong.From} is merged into {wrong.Into}, which is not the next one");
+        }
     }
 
     /// <inheritdoc cref="ReplicaFolder.HoldAsync"/>
@@ -86,10 +97,16 @@ internal sealed class PointMerger(ReplicaFolder replica)
         {
             IReadOnlyList<ArrangedPoint> points = replica.Points;
             int at = points.ToList().FindIndex(point => point.Point.Id == id);
-            if (at >= 0 && at < points.Count - 1 && TryBegin(new PointMerge(points[at].Number, points[at + 1].Number), used, inUse.Count > 0))
+            if (at < 0 || at == points.Count - 1)
+            {
+                continue;
+            }
+
+            PointMerge merge = new(points[at].Number, points[at + 1].Number);
+            if (TryBegin(merge, used, inUse.Count > 0))
             {
                 gone++;
-                _ = TryStep(Snapshot().First(each => each.From == points[at].Number), used, inUse.Count > 0, progress);
+                _ = TryStep(merge, used, inUse.Count > 0, progress);
             }
         }
 
@@ -163,7 +180,7 @@ internal sealed class PointMerger(ReplicaFolder replica)
     // An image at the bottom is written in place, under the feet of all that stand on it.
     private bool MayTouch(PointMerge merge, HashSet<int> used, bool isUsed) =>
         !used.Contains(merge.From) && !used.Contains(merge.Into)
-            && !(isUsed && DisksOf(merge.From).Any(disk => StandsOn(disk, merge) && BackingOf(disk, merge.From) is null));
+            && !(isUsed && DisksOf(merge.From).Any(disk => StandsOn(disk, merge) && IsOldest(disk, merge.From)));
 
     private string PathOf(string disk, int number) => Path.Combine(replica.FolderPath, ReplicaFiles.ImageOf(number, disk));
 
@@ -175,6 +192,10 @@ internal sealed class PointMerger(ReplicaFolder replica)
 
     private bool StandsOn(string disk, PointMerge merge) =>
         string.Equals(BackingOf(disk, merge.Into), ReplicaFiles.ImageOf(merge.From, disk), StringComparison.Ordinal);
+
+    // It stands on no other image of the replica; one that was adopted stands on a file elsewhere.
+    private bool IsOldest(string disk, int number) =>
+        BackingOf(disk, number) is not { } backing || backing.Contains('/', StringComparison.Ordinal);
 
     private string? BackingOf(string disk, int number)
     {
@@ -195,7 +216,7 @@ internal sealed class PointMerger(ReplicaFolder replica)
         {
             File.Delete(lower); // the next one has no such disk, has all of it, or was written anew already
         }
-        else if (BackingOf(disk, merge.From) is null)
+        else if (IsOldest(disk, merge.From))
         {
             _ = ImageCommit.Run(upper, lower, deletes: false, progress);
             replica.AtStep?.Invoke();

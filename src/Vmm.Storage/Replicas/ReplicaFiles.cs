@@ -57,6 +57,23 @@ internal static class ReplicaFiles
         return name[..name.LastIndexOf('.')];
     }
 
+    /// <summary>Removes a folder with what is in it; one that is not there is no trouble.</summary>
+    /// <exception cref="BlockException">The host failed.</exception>
+    internal static void RemoveFolder(string folder)
+    {
+        try
+        {
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw ReplicaError.Failed(folder, "cannot be removed", e);
+        }
+    }
+
     private static string Name(int number) => number.ToString(CultureInfo.InvariantCulture).PadLeft(Digits, '0');
 
     private static int NumberOf(string name) =>

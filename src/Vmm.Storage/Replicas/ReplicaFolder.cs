@@ -1,5 +1,4 @@
 using Vmm.Interop;
-using Vmm.Storage.Backup;
 using Vmm.Storage.Qcow2.Tools;
 
 namespace Vmm.Storage.Replicas;
@@ -13,17 +12,17 @@ public sealed class ReplicaFolder : IDisposable
     /// <summary>Most points: each is an image of the chain, and a VM that stands on the newest one adds some.</summary>
     public const int MostPoints = 190;
 
-    private readonly Lock _state = new(), _arranging = new();
+    private readonly Lock _state = new();
     private readonly ReplicaTrees _trees;
+    private readonly ReplicaIntakes _intakes;
     private readonly FileStream _held;
     private List<ArrangedPoint> _points = [];
-    private ReplicaIntake? _intake;
-    private bool _isArranging;
 
     private ReplicaFolder(string path, FileStream held, Guid owner)
     {
         (FolderPath, _held, Owner) = (path, held, owner);
         _trees = new ReplicaTrees(path);
+        _intakes = new ReplicaIntakes(this, _trees);
         Merger = new PointMerger(this);
     }
 
@@ -49,16 +48,7 @@ public sealed class ReplicaFolder : IDisposable
     public ArrangedPoint? Newest => Points is { Count: > 0 } points ? points[^1] : null;
 
     /// <summary>The point that comes; null: none does.</summary>
-    public ReplicaIntake? Intake
-    {
-        get
-        {
-            lock (_state)
-            {
-                return _intake;
-            }
-        }
-    }
+    public ReplicaIntake? Intake => _intakes.Current;
 
     /// <summary>Tests hear of each step that a death may come behind.</summary>
     internal Action? AtStep { get; set; }
@@ -89,6 +79,34 @@ public sealed class ReplicaFolder : IDisposable
 
         RecordFile.Write(record, new ReplicaRecord { Format = 1, Owner = owner }, ReplicaJson.Default.ReplicaRecord);
         return Open(folder);
+    }
+
+    /// <summary>Makes a replica whose oldest point are disks that are here already.</summary>
+    /// <param name="path">The folder; it is made.</param>
+    /// <param name="point">What the point is to be; its disks are put in here.</param>
+    /// <param name="disks">The disks. Their files are what the images stand on; nobody writes them from now on.</param>
+    /// <param name="progress">What to tell.</param>
+    /// <param name="open">Opens a file of a disk to read, or throws; null: any that this user may read.</param>
+    /// <exception cref="BlockException">There is a replica already, a disk cannot be read or is in use, or the host failed: a folder that
+    /// was made has no points, and can be deleted.</exception>
+    public static ReplicaFolder Adopt(
+        string path,
+        SealedPoint point,
+        IReadOnlyList<AdoptedDisk> disks,
+        ToolProgress? progress = null,
+        Func<string, FileDescriptorHandle>? open = null)
+    {
+        ReplicaFolder made = Create(path, point.Owner);
+        try
+        {
+            PointAdopter.Run(made, point, disks, progress ?? ToolProgress.None, open);
+            return made;
+        }
+        catch
+        {
+            made.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Opens a replica. What a death left half is removed; a point that was coming comes on.</summary>
@@ -133,39 +151,7 @@ public sealed class ReplicaFolder : IDisposable
     /// <returns>What takes its bytes; null: the point is here already.</returns>
     /// <exception cref="BlockException">It cannot be a point, is of another VM, does not stand on the newest point, there are too many
     /// points or too little space, or the host failed.</exception>
-    public ReplicaIntake? BeginIntake(SealedPoint point)
-    {
-        lock (_state)
-        {
-            string? problem = RecordFile.ProblemOf(point) is { } wrong ? wrong
-                : point.Owner != Owner ? $"it is of VM {point.Owner}"
-                : null;
-            if (problem is null && _points.Exists(each => each.Point.Id == point.Id))
-            {
-                return null;
-            }
-
-            problem ??= ProblemHere(point);
-            if (problem is not null)
-            {
-                throw ReplicaError.Damaged(FolderPath, $"point {point.Id} is refused: {problem}");
-            }
-
-            if (_intake is { } coming && IsSame(coming.Point, point))
-            {
-                return coming;
-            }
-
-            if (_isArranging)
-            {
-                throw new BlockException(
-                    BlockErrorKind.InUse, $"replica {FolderPath}: point {_intake?.Point.Id} is being arranged; wait for its end")
-                { Path = FolderPath };
-            }
-
-            return _intake = BeginNew(point);
-        }
-    }
+    public ReplicaIntake? BeginIntake(SealedPoint point) => _intakes.Begin(point);
 
     /// <summary>Reads hashes of the newest point.</summary>
     /// <param name="disk">The disk.</param>
@@ -245,31 +231,49 @@ public sealed class ReplicaFolder : IDisposable
         }
     }
 
-    /// <summary>Removes the replica with all its points. No VM stands on it.</summary>
+    /// <summary>Removes the replica with all its points. No VM stands on it, and nothing else is done with it meanwhile.</summary>
     /// <exception cref="BlockException">The host failed.</exception>
     public void Delete()
     {
-        lock (_arranging)
+        try
         {
-            try
-            {
-                File.Delete(Path.Combine(FolderPath, ReplicaFiles.Replica)); // without it there is none
-                Directory.Delete(FolderPath, recursive: true);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                throw ReplicaError.Failed(FolderPath, "cannot be removed", e);
-            }
+            File.Delete(Path.Combine(FolderPath, ReplicaFiles.Replica)); // without it there is none
+            Directory.Delete(FolderPath, recursive: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw ReplicaError.Failed(FolderPath, "cannot be removed", e);
+        }
 
-            lock (_state)
-            {
-                (_points, _intake) = ([], null);
-            }
+        lock (_state)
+        {
+            _points = [];
         }
     }
 
     /// <inheritdoc/>
     public void Dispose() => _held.Dispose();
+
+    /// <summary>All images of a point have their names: with its record it is the newest one.</summary>
+    /// <exception cref="BlockException">The host failed: it is no point.</exception>
+    internal void Add(ArrangedPoint point)
+    {
+        string path = Path.Combine(FolderPath, ReplicaFiles.RecordOf(point.Number));
+        try
+        {
+            RecordFile.Write(path, point.Point, ReplicaJson.Default.SealedPoint);
+        }
+        catch (BlockException)
+        {
+            File.Delete(path); // it may have its name, and not be stable
+            throw;
+        }
+
+        lock (_state)
+        {
+            _points = [.. _points, point];
+        }
+    }
 
     /// <summary>A point is none any more.</summary>
     internal void Forget(int number)
@@ -277,57 +281,6 @@ public sealed class ReplicaFolder : IDisposable
         lock (_state)
         {
             _points = [.. _points.Where(point => point.Number != number)];
-        }
-    }
-
-    /// <summary>Makes a point of what has arrived.</summary>
-    internal ArrangedPoint Arrange(ReplicaIntake intake, ToolProgress progress)
-    {
-        lock (_arranging)
-        {
-            lock (_state)
-            {
-                if (!ReferenceEquals(_intake, intake) || !intake.IsComplete)
-                {
-                    throw ReplicaError.Damaged(intake.Folder, $"point {intake.Point.Id} was dropped, or not all of it has arrived");
-                }
-
-                _isArranging = true;
-            }
-
-            try
-            {
-                _trees.Ensure(Newest, progress);
-                progress.Begin(intake.Point.Stored);
-                PointArranger arranger = new(intake, Newest, _trees.PathOf);
-                (string Path, string Name)[] images = [.. intake.Point.Disks.Select(disk => (arranger.Run(disk, progress), disk.Name))];
-                return Commit(intake, images);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                throw ReplicaError.Failed(intake.Folder, "cannot become a point", e);
-            }
-            finally
-            {
-                lock (_state)
-                {
-                    _isArranging = false;
-                }
-            }
-        }
-    }
-
-    /// <summary>Removes what has arrived of a point.</summary>
-    internal void Drop(ReplicaIntake intake)
-    {
-        lock (_arranging)
-        {
-            lock (_state)
-            {
-                _intake = ReferenceEquals(_intake, intake) ? null : _intake;
-            }
-
-            RemoveFolder(intake.Folder);
         }
     }
 
@@ -347,24 +300,6 @@ public sealed class ReplicaFolder : IDisposable
         }
     }
 
-    private static bool IsSame(SealedPoint one, SealedPoint other) =>
-        one.Id == other.Id && one.Parent == other.Parent && one.Disks.SequenceEqual(other.Disks);
-
-    private static void RemoveFolder(string folder)
-    {
-        try
-        {
-            if (Directory.Exists(folder))
-            {
-                Directory.Delete(folder, recursive: true);
-            }
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw ReplicaError.Failed(folder, "cannot be removed", e);
-        }
-    }
-
     private void Load()
     {
         foreach (string file in Directory.GetFiles(FolderPath))
@@ -377,22 +312,12 @@ public sealed class ReplicaFolder : IDisposable
         }
 
         _points.Sort((one, other) => one.Number.CompareTo(other.Number));
+        Merger.Check(_points);
         RemoveLeft();
-        foreach (string folder in Directory.GetDirectories(FolderPath, ReplicaFiles.IntakePrefix + "*"))
-        {
-            if (Newest is { } newest && string.Equals(Path.GetFileName(folder), ReplicaFiles.IntakeOf(newest.Point.Id), StringComparison.Ordinal))
-            {
-                _trees.Follow(newest);
-                RemoveFolder(folder);
-            }
-            else if (_intake is not null || (_intake = GoOn(folder)) is null)
-            {
-                RemoveFolder(folder);
-            }
-        }
+        _intakes.Load();
     }
 
-    // Files without a name of their own yet, and images of a point that has no record.
+    // Files without a name of their own yet, and images of a point that did not become one. Others may be stood on.
     private void RemoveLeft()
     {
         foreach (string file in Directory.GetFiles(FolderPath))
@@ -400,92 +325,10 @@ public sealed class ReplicaFolder : IDisposable
             string name = Path.GetFileName(file);
             int image = ReplicaFiles.NumberOfImage(name);
             if (name.EndsWith(ReplicaFiles.PartSuffix, StringComparison.Ordinal) || name.EndsWith(".new", StringComparison.Ordinal)
-                || (image > 0 && !Merger.IsGone(image) && !_points.Exists(point => point.Number == image)))
+                || image > Math.Max(Newest?.Number ?? 0, Merger.Highest))
             {
                 File.Delete(file);
             }
         }
-    }
-
-    private ReplicaIntake? GoOn(string folder)
-    {
-        try
-        {
-            SealedPoint point = RecordFile.ReadPoint(Path.Combine(folder, ReplicaFiles.Offer));
-            if (point.Owner != Owner || ProblemHere(point) is not null
-                || !string.Equals(Path.GetFileName(folder), ReplicaFiles.IntakeOf(point.Id), StringComparison.Ordinal))
-            {
-                return null;
-            }
-
-            ulong[] arrived = [.. point.Disks.Select(disk =>
-                new FileInfo(Path.Combine(folder, disk.Name + ReplicaSpool.DeltaSuffix)) is { Exists: true } file ? (ulong)file.Length : 0)];
-            return arrived.Zip(point.Disks).All(each => each.First <= each.Second.Stored)
-                ? new ReplicaIntake(this, folder, point, arrived) : null;
-        }
-        catch (BlockException e) when (e.Kind is BlockErrorKind.Damaged or BlockErrorKind.NotFound)
-        {
-            return null;
-        }
-    }
-
-    private string? ProblemHere(SealedPoint point)
-    {
-        ArrangedPoint? newest = _points.Count == 0 ? null : _points[^1];
-        string? alone = point.Disks.FirstOrDefault(disk => disk.Why is null && newest?.Point.Find(disk.Name) is null)?.Name;
-        return point.Parent != Guid.Empty && point.Parent != newest?.Point.Id
-                ? $"it stands on point {point.Parent}, and the newest here is {newest?.Point.Id.ToString() ?? "none"}"
-            : alone is not null ? $"its disk {alone} stands on a point that is not here"
-            : _points.Count >= MostPoints ? $"there are {_points.Count} points, as many as may: old ones have to be merged first"
-            : null;
-    }
-
-    private ReplicaIntake BeginNew(SealedPoint point)
-    {
-        if (_intake is { } other)
-        {
-            _intake = null;
-            RemoveFolder(other.Folder);
-        }
-
-        string folder = Path.Combine(FolderPath, ReplicaFiles.IntakeOf(point.Id));
-        try
-        {
-            RemoveFolder(folder);
-            _ = Directory.CreateDirectory(folder);
-            RecordFile.Write(Path.Combine(folder, ReplicaFiles.Offer), point, ReplicaJson.Default.SealedPoint);
-            HostFolder.Flush(FolderPath);
-            return new ReplicaIntake(this, folder, point, new ulong[point.Disks.Count]);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw ReplicaError.Failed(folder, "cannot be made", e);
-        }
-    }
-
-    private ArrangedPoint Commit(ReplicaIntake intake, (string Path, string Name)[] images)
-    {
-        int number = Math.Max(Newest?.Number ?? 0, Merger.Highest) + 1;
-        foreach ((string path, string name) in images)
-        {
-            AtStep?.Invoke();
-            File.Move(path, Path.Combine(FolderPath, ReplicaFiles.ImageOf(number, name)), overwrite: true);
-        }
-
-        HostFolder.Flush(FolderPath);
-        AtStep?.Invoke();
-        RecordFile.Write(
-            Path.Combine(FolderPath, ReplicaFiles.RecordOf(number)), intake.Point, ReplicaJson.Default.SealedPoint);
-        ArrangedPoint made = new(number, intake.Point);
-        lock (_state)
-        {
-            (_points, _intake) = ([.. _points, made], null);
-        }
-
-        AtStep?.Invoke();
-        _trees.Ensure(made, ToolProgress.None, AtStep);
-        RemoveFolder(intake.Folder);
-        AtStep?.Invoke();
-        return made;
     }
 }

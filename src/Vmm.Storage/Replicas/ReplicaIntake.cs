@@ -9,13 +9,13 @@ namespace Vmm.Storage.Replicas;
 /// </summary>
 public sealed class ReplicaIntake
 {
-    private readonly ReplicaFolder _replica;
+    private readonly ReplicaIntakes _intakes;
     private readonly Lock[] _locks;
     private readonly ulong[] _arrived;
 
-    internal ReplicaIntake(ReplicaFolder replica, string folder, SealedPoint point, ulong[] arrived)
+    internal ReplicaIntake(ReplicaIntakes intakes, string folder, SealedPoint point, ulong[] arrived)
     {
-        (_replica, Folder, Point, _arrived) = (replica, folder, point, arrived);
+        (_intakes, Folder, Point, _arrived) = (intakes, folder, point, arrived);
         _locks = [.. arrived.Select(_ => new Lock())];
     }
 
@@ -70,11 +70,11 @@ public sealed class ReplicaIntake
     /// <exception cref="BlockException">Bytes are missing; a delta is damaged, or not what was offered, or does not stand on the newest
     /// point; or the host failed.</exception>
     /// <exception cref="OperationCanceledException">The caller gave up.</exception>
-    public ArrangedPoint Seal(ToolProgress? progress = null) => _replica.Arrange(this, progress ?? ToolProgress.None);
+    public ArrangedPoint Seal(ToolProgress? progress = null) => _intakes.Arrange(this, progress ?? ToolProgress.None);
 
     /// <summary>Nothing becomes of it: what has arrived is removed.</summary>
     /// <exception cref="BlockException">The host failed.</exception>
-    public void Drop() => _replica.Drop(this);
+    public void Drop() => _intakes.Drop(this);
 
     /// <summary>The delta of a disk.</summary>
     internal string PathOf(string disk) => Path.Combine(Folder, disk + ReplicaSpool.DeltaSuffix);

@@ -196,14 +196,31 @@ public sealed class ReplicaSpool
         AtStep?.Invoke();
         SpooledPoint made = new(number, Path.Combine(FolderPath, NameOf(number)), point);
         Directory.Move(part, made.Folder);
+        try
+        {
+            HostFolder.Flush(FolderPath);
+        }
+        catch (IOException)
+        {
+            Directory.Move(made.Folder, part); // it is none
+            throw;
+        }
+
         lock (_lock)
         {
             _points = [.. _points, made];
         }
 
-        HostFolder.Flush(FolderPath);
         AtStep?.Invoke();
-        BringTrees();
+        try
+        {
+            BringTrees();
+        }
+        catch (BlockException)
+        {
+            // The point is there; the next cut or removal brings them, or tells why it cannot.
+        }
+
         return made;
     }
 
@@ -222,7 +239,7 @@ public sealed class ReplicaSpool
                 using DeltaReader delta = DeltaReader.Open(points[^1].PathOf(disk.Name));
                 if (!ReplicaTrees.IsAt(TreeOf(disk.Name), delta.Header.Point))
                 {
-                    TreeFile.Advance(TreeOf(disk.Name), delta);
+                    TreeFile.Advance(TreeOf(disk.Name), delta, AtStep);
                     AtStep?.Invoke();
                 }
             }

@@ -24,7 +24,7 @@ internal sealed class ReplicaTrees(string folder)
         {
             foreach (SealedDisk disk in newest?.Point.Disks ?? [])
             {
-                if (!TryFollow(newest!, disk.Name))
+                if (!TryFollow(newest!, disk.Name, atStep))
                 {
                     string image = Path.Combine(folder, ReplicaFiles.ImageOf(newest!.Number, disk.Name));
                     using ImageChain chain = ImageChain.Open(image, "qcow2");
@@ -46,7 +46,7 @@ internal sealed class ReplicaTrees(string folder)
         {
             foreach (SealedDisk disk in newest.Point.Disks)
             {
-                _ = TryFollow(newest, disk.Name);
+                _ = TryFollow(newest, disk.Name, null);
             }
         }
     }
@@ -77,7 +77,7 @@ internal sealed class ReplicaTrees(string folder)
         }
     }
 
-    private bool TryFollow(ArrangedPoint newest, string disk)
+    private bool TryFollow(ArrangedPoint newest, string disk, Action? atStep)
     {
         string tree = PathOf(disk), delta = Path.Combine(
             folder, ReplicaFiles.IntakeOf(newest.Point.Id), disk + ReplicaSpool.DeltaSuffix);
@@ -93,7 +93,8 @@ internal sealed class ReplicaTrees(string folder)
                 return false;
             }
 
-            TreeFile.Advance(tree, delta);
+            using DeltaReader reader = DeltaReader.Open(delta);
+            TreeFile.Advance(tree, reader, atStep);
             return true;
         }
         catch (BlockException e) when (e.Kind is BlockErrorKind.Damaged or BlockErrorKind.NotFound)

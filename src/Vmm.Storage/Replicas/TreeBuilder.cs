@@ -4,8 +4,8 @@ using Vmm.Storage.Backup;
 namespace Vmm.Storage.Replicas;
 
 /// <summary>
-/// Makes a tree file of leaves that come in the order of the disk, such as those that the other site tells. The file has its name when it is
-/// complete. For one thread.
+/// Makes a tree file of leaves that come in the order of the disk, such as those that the other site tells. The file has its name when it
+/// is complete. For one thread.
 /// </summary>
 public sealed class TreeBuilder : IDisposable
 {
@@ -51,7 +51,11 @@ public sealed class TreeBuilder : IDisposable
     /// <summary>All leaves are there, those that did not come are of zeros: the file gets its name.</summary>
     /// <param name="root">The root that they have to have, 64 hexadecimal digits.</param>
     /// <exception cref="BlockException">They have another one, or the host failed.</exception>
-    public void Complete(string root) => Complete(Convert.FromHexString(root));
+    public void Complete(string root)
+    {
+        _ = _update.Finish();
+        Store(Convert.FromHexString(root));
+    }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -70,10 +74,17 @@ public sealed class TreeBuilder : IDisposable
         }
     }
 
-    /// <inheritdoc cref="Complete(string)"/>
-    internal void Complete(ReadOnlySpan<byte> root)
+    /// <summary>The same with the root that they have.</summary>
+    /// <returns>The root, 64 hexadecimal digits.</returns>
+    internal string Complete()
     {
-        _ = _update.Finish();
+        byte[] root = _update.Finish();
+        Store(root);
+        return Convert.ToHexStringLower(root);
+    }
+
+    private void Store(ReadOnlySpan<byte> root)
+    {
         _tree.End(root);
         try
         {

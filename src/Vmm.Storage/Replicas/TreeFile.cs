@@ -78,7 +78,7 @@ public sealed class TreeFile : IDisposable
     public void Dispose() => _file.Dispose();
 
     /// <inheritdoc cref="Advance(string, string)"/>
-    internal static void Advance(string path, DeltaReader delta)
+    internal static void Advance(string path, DeltaReader delta, Action? atStep = null)
     {
         if (delta.Header.IsFull)
         {
@@ -89,14 +89,14 @@ public sealed class TreeFile : IDisposable
                 builder.Set(all.Current.Extent, all.Current.Leaf.Span);
             }
 
-            builder.Complete(delta.Seal.Root);
+            builder.Complete(Convert.ToHexString(delta.Seal.Root));
             return;
         }
 
         using TreeFile tree = Open(path, writable: true);
         if (tree.Pending != Guid.Empty || tree.Point != delta.Header.Point)
         {
-            tree.Take(delta);
+            tree.Take(delta, atStep);
         }
     }
 
@@ -125,7 +125,8 @@ public sealed class TreeFile : IDisposable
         byte[] own = TreeFormat.RootOf(DiskBytes, _nodes);
         if (!own.AsSpan().SequenceEqual(root))
         {
-            throw ReplicaError.Damaged(FilePath, $"its hashes have the root {Convert.ToHexStringLower(own)}, and not that of point {Pending}");
+            throw ReplicaError.Damaged(
+                FilePath, $"its hashes have the root {Convert.ToHexStringLower(own)}, and not that of point {Pending}");
         }
 
         Sync();
@@ -141,7 +142,8 @@ public sealed class TreeFile : IDisposable
         if (Pending == Guid.Empty && (hash.ContainsAnyExcept((byte)0)
             ? !TreeFormat.HashOf(page, scratch).AsSpan().SequenceEqual(hash) : page.ContainsAnyExcept((byte)0)))
         {
-            throw ReplicaError.Damaged(FilePath, $"the hashes from extent {(ulong)node * TreeFormat.LeavesOfNode} on are not what they were");
+            throw ReplicaError.Damaged(
+                FilePath, $"the hashes from extent {(ulong)node * TreeFormat.LeavesOfNode} on are not what they were");
         }
     }
 
@@ -222,7 +224,7 @@ public sealed class TreeFile : IDisposable
         }
     }
 
-    private void Take(DeltaReader delta)
+    private void Take(DeltaReader delta, Action? atStep)
     {
         DeltaHeader header = delta.Header;
         string? problem = Pending != Guid.Empty && Pending != header.Point ? $"it is being brought to point {Pending}"
@@ -235,18 +237,19 @@ public sealed class TreeFile : IDisposable
         }
 
         Store(_header with { DiskBytes = header.DiskBytes, Pending = header.Point });
-        Sync();
+        atStep?.Invoke();
         Array.Resize(ref _nodes, TreeFormat.NodesOf(header.DiskBytes) * DeltaFormat.HashBytes);
         TreeUpdate update = new(this, header.DiskBytes, writes: true);
         DeltaCursor cursor = delta.Begin();
         while (cursor.MoveNext())
         {
             update.Set(cursor.Current.Extent, cursor.Current.Leaf.Span);
+            atStep?.Invoke();
         }
 
         _ = update.Finish();
+        atStep?.Invoke();
         End(delta.Seal.Root);
-        Sync();
     }
 
     private void Store(TreeHeader header)

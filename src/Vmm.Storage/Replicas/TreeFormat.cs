@@ -17,7 +17,8 @@ internal static class TreeFormat
     internal const int NodesOffset = 4096;
 
     /// <summary>Where the leaves begin: behind room for the nodes of the largest disk.</summary>
-    internal const ulong LeavesOffset = NodesOffset + (DeltaFormat.MostDiskBytes / DeltaFormat.ExtentBytes / LeavesOfNode * DeltaFormat.HashBytes);
+    internal const ulong LeavesOffset = NodesOffset
+        + (DeltaFormat.MostDiskBytes / DeltaFormat.ExtentBytes / LeavesOfNode * DeltaFormat.HashBytes);
 
     /// <summary>Bytes of the header that say something.</summary>
     internal const int HeaderBytes = HashOffset + DeltaFormat.HashBytes;
