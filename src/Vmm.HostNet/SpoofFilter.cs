@@ -11,7 +11,7 @@ namespace Vmm.HostNet;
 /// possible; router advertisements, redirects and answers of DHCPv6 servers do not. VLAN tags are the host's to give: frames with one are
 /// dropped.
 /// </summary>
-/// <remarks>Offsets: IEEE 802.3, RFC 791, RFC 768, RFC 826, RFC 903, RFC 8200, RFC 4861. What is to be dropped: RFC 6105, RFC 7610.</remarks>
+/// <remarks>Offsets: IEEE 802.3, RFC 791, RFC 768, RFC 826, RFC 903, RFC 8200, RFC 4861. To be dropped: RFC 6105, RFC 7610.</remarks>
 internal static class SpoofFilter
 {
     /// <summary>Bytes of an instruction: struct sock_filter.</summary>

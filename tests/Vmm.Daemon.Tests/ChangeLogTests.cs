@@ -221,26 +221,5 @@ public sealed class ChangeLogTests : IAsyncLifetime
         await _daemon.Host.Vms.Get("web1").Snapshots.TakeAsync(wish, cut: true, s_none);
     }
 
-    // The guest writes through the worker's log.
-    private void Write(ulong offset)
-    {
-        using MemoryDiskBackend disk = new(4 << 20);
-        using IoLoop loop = new();
-        using IBlockNode node = Worker.Logs["disk0"].CreateNode(disk, loop, 1);
-        End end = new();
-        BlockRequest request = new(end);
-        loop.Add(request);
-        request.Prepare(BlockKind.WriteZeroes, offset, 512);
-        node.Submit(request);
-        loop.DeliverUntil(() => end.Status is not null);
-        loop.Remove(request);
-        Assert.Equal(DiskStatus.Ok, end.Status);
-    }
-
-    private sealed class End : IBlockOwner
-    {
-        internal DiskStatus? Status { get; private set; }
-
-        public void Completed(BlockRequest request, DiskStatus status) => Status = status;
-    }
+    private void Write(ulong offset) => LoggedWrite.Do(Worker.Logs["disk0"], offset);
 }

@@ -570,6 +570,9 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     /// <summary>Logs of its disks, as a worker has them.</summary>
     internal Dictionary<string, ChangeLog> Logs { get; } = [];
 
+    /// <summary>Bytes of a disk that it logs.</summary>
+    internal ulong LoggedBytes { get; set; } = 512;
+
     /// <summary>Whether it is of a release without change logs.</summary>
     internal Func<bool> RefusesLogs { get; init; } = () => false;
 
@@ -581,7 +584,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         }
 
         FileDescriptorHandle own = BlockFile.Open($"/proc/self/fd/{log.DangerousGetHandle()}", writable: true, direct: false);
-        Logs[device] = ChangeLog.Open(own, diskBytes: 512);
+        Logs[device] = ChangeLog.Open(own, LoggedBytes);
         return Task.CompletedTask;
     }
 

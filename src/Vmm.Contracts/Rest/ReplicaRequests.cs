@@ -8,7 +8,8 @@ public static class ReplicaRequests
     /// <summary>Replicates a VM, or changes how.</summary>
     public static Task<ReplicaInfo> ReplicateAsync(
         this VmmClient client, string name, ReplicaWish wish, CancellationToken cancellation) => client.AskAsync(
-        HttpMethod.Put, Path(name), JsonSerializer.Serialize(wish, RestJson.Default.ReplicaWish), RestJson.Default.ReplicaInfo, cancellation);
+        HttpMethod.Put, Path(name), JsonSerializer.Serialize(wish, RestJson.Default.ReplicaWish), RestJson.Default.ReplicaInfo,
+            cancellation);
 
     /// <summary>How the replication of a VM goes.</summary>
     public static Task<ReplicaInfo> ReplicaAsync(this VmmClient client, string name, CancellationToken cancellation) =>

@@ -77,7 +77,12 @@ internal sealed class ChangeLogFolder(Func<string?> folder, Action<string> tell)
                 file.Dispose();
             }
 
-            File.Delete(PathOf(disk)!);
+            string path = PathOf(disk)!, around = Path.GetDirectoryName(path)!;
+            File.Delete(path);
+            if (Directory.Exists(around) && !Directory.EnumerateFileSystemEntries(around).Any())
+            {
+                Directory.Delete(around);
+            }
         }
     }
 

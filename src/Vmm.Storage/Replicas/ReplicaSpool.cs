@@ -17,7 +17,7 @@ public sealed class ReplicaSpool
     private const string PartPrefix = ".part-", PointFile = "point.json", TreeSuffix = ".tree";
     private const int Digits = 6;
 
-    private readonly Lock _lock = new();
+    private readonly Lock _lock = new(), _bringing = new();
     private readonly string _trees;
     private List<SpooledPoint> _points = [];
 
@@ -231,6 +231,7 @@ public sealed class ReplicaSpool
     /// <exception cref="BlockException">The host failed; this can be done again.</exception>
     internal void BringTrees()
     {
+        using Lock.Scope bringing = _bringing.EnterScope(); // who cuts and who sends
         IReadOnlyList<SpooledPoint> points = Points;
         foreach (SealedDisk disk in points.Count == 0 ? [] : points[^1].Point.Disks)
         {

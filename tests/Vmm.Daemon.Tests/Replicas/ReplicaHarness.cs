@@ -28,10 +28,13 @@ internal sealed class ReplicaHarness : IAsyncDisposable
 
     internal FakeWorker Worker => Daemon.Workers.Alive.Values.Single();
 
-    internal static async Task<ReplicaHarness> StartAsync(bool runs = true)
+    /// <param name="runs">The VM is started.</param>
+    /// <param name="logs">Its worker keeps change logs; without them hashes tell what the test has written.</param>
+    internal static async Task<ReplicaHarness> StartAsync(bool runs = true, bool logs = false)
     {
         ReplicaHarness made = new();
         made.Daemon = await DaemonFixture.StartAsync(_ => new DaemonOptions { ReplicaPeers = _ => made.Site.Connect() });
+        made.Daemon.Workers.RefusesLogs = !logs;
         await File.WriteAllBytesAsync(made.In("root.img"), Content(1));
         await File.WriteAllBytesAsync(made.In("data.img"), new byte[Bytes]);
         await File.WriteAllBytesAsync(made.In("cd.iso"), new byte[Bytes]);

@@ -159,6 +159,36 @@ public sealed class ReplicaOperationsTests : IAsyncLifetime
         await _all.SameAsync();
     }
 
+    /// <summary>What the log says is read and sent, and nothing else; a log that knows nothing has all hashes compared.</summary>
+    [Fact]
+    public async Task What_a_change_log_names_is_sent_and_nothing_else_is_read()
+    {
+        await using ReplicaHarness all = await ReplicaHarness.StartAsync(logs: true);
+        all.Worker.LoggedBytes = ReplicaHarness.Bytes;
+        await all.EnableAsync();
+        await all.SyncAsync();
+        await all.SameAsync();
+        byte[] content = await File.ReadAllBytesAsync(all.In("data.img"));
+        (content[2 << 16], content[5 << 16]) = (1, 1);
+        await File.WriteAllBytesAsync(all.In("data.img"), content);
+        LoggedWrite.Do(all.Worker.Logs["disk1"], 2 << 16);
+        await all.SyncAsync();
+        Assert.Null(all.Site.Offered[^1].Disks[1].Why);
+
+        // Extent 5 was written behind the log's back: only this shows that it is trusted.
+        content[5 << 16] = 0;
+        await File.WriteAllBytesAsync(all.In("data.img"), content);
+        await all.SameAsync();
+
+        // And the log of a disk that was acknowledged names nothing any more.
+        await all.SyncAsync();
+        await all.SameAsync();
+        Assert.All(all.Site.Offered[^1].Disks, disk => Assert.InRange(disk.Stored, 0u, 2048u));
+        Assert.Equal(["disk0", "disk1"], all.Daemon.Host.Vms.Get("web1").ChangeLogs.Disks);
+        await all.Daemon.Client.EndReplicaAsync("web1", s_none);
+        Assert.Empty(all.Daemon.Host.Vms.Get("web1").ChangeLogs.Disks);
+    }
+
     /// <summary>An overlay that could not be merged is the VM's disk for a while; the next cut brings both back.</summary>
     [Fact]
     public async Task An_overlay_that_stays_is_merged_by_the_next_cut()

@@ -332,7 +332,7 @@ internal sealed class KernelPath : IMemoryListener, IIoService, IDisposable
             }
 
             _activation.Threads.Ready();
-            _device.Announce(_device.Backend.Queue(0));
+            _device.Announcement.Send(_device, _device.Backend.Queue(0));
             loop.Run(this);
             _commands?.GiveBack();
         }

@@ -7,7 +7,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// Tells the host's network where a MAC address is from now on: a VM that came from another host, or from a file, may be behind another
 /// port of its switches, which learn that from the next frame. A request of RARP (RFC 903) to everybody is one that no station answers.
 /// </summary>
-internal static class NetAnnouncement
+internal sealed class NetAnnouncement
 {
     /// <summary>Bytes of the frame: the shortest that Ethernet has, without its checksum.</summary>
     internal const int FrameLength = 60;
@@ -15,13 +15,25 @@ internal static class NetAnnouncement
     private const ushort Rarp = 0x8035, Ethernet = 1, Ipv4 = 0x0800, RequestReverse = 3;
     private const int MacLength = 6, AddressLength = 4, TypeAt = 12, BodyAt = 14, SenderAt = 22, TargetAt = 32;
 
-    /// <summary>Sends it once, on the queue's thread. A queue that has no room, or refuses it, loses it: the guest's next frame tells the
-    /// same.</summary>
-    internal static void Send(INetQueue queue, ReadOnlySpan<byte> mac)
+    private int _asked;
+
+    /// <summary>The next thread that moves frames sends it.</summary>
+    internal void Ask() => Volatile.Write(ref _asked, 1);
+
+    /// <summary>
+    /// Sends it once when it was asked for and there is an interface of the host; on the queue's thread. A queue that has no room, or
+    /// refuses it, loses it: the guest's next frame tells the same.
+    /// </summary>
+    internal void Send(VirtioNet device, INetQueue queue)
     {
+        if (Interlocked.Exchange(ref _asked, 0) == 0 || device.Interface is null)
+        {
+            return;
+        }
+
         using NativeArray<byte> bytes = new(TapQueue.HeaderLength + FrameLength);
         using NativeArray<IoVector> vector = new(1);
-        Write(mac, bytes.Span[TapQueue.HeaderLength..]);
+        Write(device.Mac, bytes.Span[TapQueue.HeaderLength..]);
         vector.Span[0] = new IoVector(bytes.AddressOf(0), (nuint)bytes.Length);
         _ = queue.Write([new TapFrame(vector.AddressOf(0), 1)]);
     }

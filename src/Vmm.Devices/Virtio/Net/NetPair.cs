@@ -246,7 +246,7 @@ internal sealed class NetPair : IIoService, IDisposable
             _activation.Threads.Ready();
             if (_index == 0)
             {
-                _device.Announce(_queue);
+                _device.Announcement.Send(_device, _queue);
             }
 
             loop.Run(this);

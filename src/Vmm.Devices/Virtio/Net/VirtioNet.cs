@@ -21,7 +21,6 @@ public sealed class VirtioNet : VirtioDevice
     private volatile KernelPath? _kernel;
     private volatile int _activePairs = 1;
     private int _restoredPairs = 1; // for the next activation
-    private int _announces; // the next activation is that of a restored device
     private bool _held; // under the switch
     private bool _keptFromKernel; // under the switch
     private volatile bool _broken;
@@ -91,6 +90,10 @@ public sealed class VirtioNet : VirtioDevice
     internal RateLimiter? SendLimiter => Volatile.Read(ref _sendLimiter);
 
     internal INetBackend Backend => _backend;
+
+    internal NetAnnouncement Announcement { get; } = new();
+
+    internal ReadOnlySpan<byte> Mac => _config.Mac;
 
     /// <summary>The network interface of the host that is behind it; null: there is none.</summary>
     public string? Interface => _backend.Interface;
@@ -272,7 +275,7 @@ public sealed class VirtioNet : VirtioDevice
         }
 
         _restoredPairs = pairs;
-        Volatile.Write(ref _announces, 1);
+        Announcement.Ask();
     }
 
     /// <inheritdoc/>
@@ -330,15 +333,6 @@ public sealed class VirtioNet : VirtioDevice
         _activePairs = 1;
         _backend.SetActiveQueues(1);
         _backend.SetOffloads(TapOffloads.None);
-    }
-
-    /// <summary>Once after a restore: the network learns where the guest is. On the thread that moves the first queue's frames.</summary>
-    internal void Announce(INetQueue queue)
-    {
-        if (Interlocked.Exchange(ref _announces, 0) != 0 && _backend.Interface is not null)
-        {
-            NetAnnouncement.Send(queue, _config.Mac);
-        }
     }
 
     /// <summary>The driver's command; on the thread of the first pair. False when there are not that many.</summary>
