@@ -69,6 +69,7 @@ soak: publish-tests
 	tests/testhost/disks
 	tests/testhost/migrate
 	tests/testhost/backup
+	tests/testhost/replica
 	tests/testhost/image
 	tests/testhost/installer
 	tests/testhost/pager
