@@ -59,7 +59,7 @@ try() { # POINT: a test failover of it says what it found
     ! grep -q 'GUEST failed' /tmp/test || failed "point $1: $(grep 'GUEST failed' /tmp/test)"
     found=$(grep -o 'GUEST recovered up to [0-9]*' /tmp/test | grep -o '[0-9]*$')
     ok "point $1 as $vm: $(grep -o 'recovered.*' /tmp/test | tr -d '\r')"
-    ctl two replica delete-test g "$vm" >/tmp/said 2>&1 || failed "the end of the test: $(cat /tmp/said)"
+    ctl two replica test-failover g --remove "$vm" >/tmp/said 2>&1 || failed "the end of the test: $(cat /tmp/said)"
     ! ctl two vm show "$vm" >/dev/null 2>&1 || failed "$vm is there still"
 }
 for each in one two; do start $each; done
