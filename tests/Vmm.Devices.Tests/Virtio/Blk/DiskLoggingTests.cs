@@ -2,6 +2,7 @@ using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Storage;
 using Vmm.Storage.Changes;
+using Vmm.Storage.Qcow2.Tools;
 
 namespace Vmm.Devices.Tests.Virtio.Blk;
 
@@ -84,11 +85,12 @@ public sealed class DiskLoggingTests : IDisposable
         }
     }
 
-    // The device has the file open still.
+    // As a cut reads it: the device has the file still, as a base.
     private byte[] Content(string name)
     {
-        Storage.Tests.Qcow2.QemuImg.Run(
-            "convert", "-U", "-f", "qcow2", "-O", "raw", _files.PathOf(name), _files.PathOf("out"));
+        ImageConvert.Run(
+            _files.PathOf(name), _files.PathOf("out"),
+            new ConvertOptions { SourceFormat = "qcow2", TargetFormat = "raw", Replace = true });
         return File.ReadAllBytes(_files.PathOf("out"));
     }
 
