@@ -175,7 +175,7 @@ public sealed class ImageTests
         foreach (string path in new[] { image, link })
         {
             rule.Open(path, writable: false).Dispose();
-            Assert.Contains("which nothing writes",
+            Assert.Contains("which no VM writes",
                 Assert.Throws<Storage.StorageException>(() => rule.Open(path, writable: true)).Message, StringComparison.Ordinal);
         }
 
