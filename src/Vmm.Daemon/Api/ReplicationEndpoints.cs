@@ -44,12 +44,12 @@ internal static class ReplicationEndpoints
             ReplicaPointOffer offer = await BodyAsync(context, RequestJson.Default.ReplicaPointOffer).ConfigureAwait(false);
             await JsonAsync(context, Of(context, library).OfferAsync(offer, context.RequestAborted), RestJson.Default.ReplicaSiteInfo)
                 .ConfigureAwait(false);
-        }).For(Role.Peer);
+        }).Quiet().For(Role.Peer);
         api.MapPut("/replication/{vm}/points/{point}/disks/{disk}", context => AppendAsync(context, Of(context, library)))
-            .QueryText("offset", "Where in the delta the bytes belong; left out, 0").For(Role.Peer);
+            .QueryText("offset", "Where in the delta the bytes belong; left out, 0").Quiet().For(Role.Peer);
         api.MapPost("/replication/{vm}/points/{point}/seal", context => JsonAsync(
             context, Of(context, library).SealAsync(Text(context, "point"), context.RequestAborted), RestJson.Default.ReplicaSiteInfo))
-            .For(Role.Peer);
+            .Quiet().For(Role.Peer);
         api.MapGet("/replication/{vm}/trees/{disk}", context => LeavesAsync(context, Of(context, library)))
             .QueryText("from", "The first extent; left out, 0")
             .QueryText("count", $"How many, at most {MostLeaves}; left out, so many").For(Role.Peer);

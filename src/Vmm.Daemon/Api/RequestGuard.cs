@@ -83,7 +83,7 @@ internal sealed class RequestGuard(
         }
 
         InputCheck.Check(context);
-        if (request.IsChange || route?.GetMetadata<AuditedRoute>() is not null)
+        if ((request.IsChange && !IsQuiet(context)) || route?.GetMetadata<AuditedRoute>() is not null)
         {
             AuditEntry asked = new(audit, request.Id, request.Who, From(context), $"{context.Request.Method} {context.Request.Path}");
             asked.Asked(context);
@@ -117,7 +117,7 @@ internal sealed class RequestGuard(
         {
             refusals.Count(PeerKey.Of(context), problem!.Code, $"{Shown(method)} {path}");
         }
-        else if (request.IsChange)
+        else if (request.IsChange && (status >= 400 || !IsQuiet(context)))
         {
             DaemonLog.Change(log, request.Who, method, path, status, request.Id);
         }
@@ -128,6 +128,8 @@ internal sealed class RequestGuard(
 
         metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "none", method, status);
     }
+
+    private static bool IsQuiet(HttpContext context) => context.GetEndpoint()?.Metadata.GetMetadata<QuietRoute>() is not null;
 
     private static void Require(HttpContext context, Principal principal)
     {

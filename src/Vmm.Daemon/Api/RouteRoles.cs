@@ -18,6 +18,12 @@ internal static class RouteRoles
     /// <summary>Is in the audit log, although it is a GET.</summary>
     internal static IEndpointConventionBuilder Audited(this IEndpointConventionBuilder route) => route.WithMetadata(AuditedRoute.Instance);
 
+    /// <summary>
+    /// Comes every few seconds from another vmmd: neither the audit log nor the log has each, which would push out what people did. What
+    /// is refused is in the log.
+    /// </summary>
+    internal static IEndpointConventionBuilder Quiet(this IEndpointConventionBuilder route) => route.WithMetadata(QuietRoute.Instance);
+
     /// <summary>Honours If-Match, which only then can be read.</summary>
     internal static IEndpointConventionBuilder Conditional(this IEndpointConventionBuilder route) =>
         route.WithMetadata(ConditionalRoute.Instance);
@@ -69,6 +75,12 @@ internal sealed record QueryParameter(string Name, string Type, string Help, int
 internal sealed class AuditedRoute
 {
     internal static readonly AuditedRoute Instance = new();
+}
+
+/// <summary>On a route: no request of it that succeeds is told of.</summary>
+internal sealed class QuietRoute
+{
+    internal static readonly QuietRoute Instance = new();
 }
 
 /// <summary>On a route: it honours If-Match.</summary>

@@ -47,7 +47,7 @@ status() { # TEXT SECONDS: the primary says it
 }
 try() { # POINT: a test failover of it says what it found
     ctl two replica test-failover g --point "$1" >/tmp/said 2>&1 || failed "test-failover: $(cat /tmp/said)"
-    local vm=$(ctl two vm list | grep -o '^g-test-[0-9]*' | tail -1) end=$((SECONDS + 300))
+    local vm=$(ctl two vm list | grep -o '^g-test-[0-9]*' | tail -1) end=$((SECONDS + 600))
     : >/tmp/test
     ctl two vm console "$vm" </dev/null >>/tmp/test 2>/dev/null &
     until grep -q 'GUEST recovered' /tmp/test; do
