@@ -129,7 +129,7 @@ public sealed class ChangeLogFileTests
     [InlineData(8, ChangeUnknown.Damaged)] // version
     [InlineData(30, ChangeUnknown.Damaged)] // generation
     [InlineData(36, ChangeUnknown.Damaged)] // disk
-    [InlineData(490, ChangeUnknown.Damaged)] // hash
+    [InlineData(482, ChangeUnknown.Damaged)] // hash
     public void A_damaged_header_is_told_and_is_no_log(int at, ChangeUnknown expected)
     {
         using LogFile file = new(Disk);
